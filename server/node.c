@@ -50,8 +50,11 @@ uint64_t node_clock_ms(const struct node *node)
 
 /* -- Carrying out effects ----------------------------------------------------------------------- */
 
+/* After a failure the log ends before this entry, and nothing may follow it. */
 static void keep_entry(struct node *node, const struct entry *entry)
 {
+    if (node->phase == NODE_FAILED)
+        return;
     int code = storage_append(node->storage, entry);
     if (code < 0)
         node_fail_with_code(node, "cannot append to the log", code);
@@ -250,7 +253,10 @@ static bool prepare_disk(struct node *node)
 {
     struct storage_stats stats;
     bool more = storage_background(node->storage, node->now_ns);
+    int code = storage_error(node->storage);
 
+    if (code < 0)
+        node_fail_with_code(node, "the log cannot be written any more", code);
     storage_stats(node->storage, &stats);
     if (stats.full != node->was_full) {
         node->was_full = stats.full;

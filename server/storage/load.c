@@ -160,6 +160,7 @@ static int load_segment(const struct scan *scan, uint64_t number)
         .size = found.size,
         .salt = found.salt,
         .fd = -1,
+        .twin_fd = -1,
         .written = found.start + FORMAT_HEADER_SIZE,
     };
     if (!segment_list_push(segments, &segment))

@@ -7,7 +7,11 @@
  * Flushes are started in the order of the stream, one segment each, at most LOG_FLUSHES_MAX at a
  * time, and count in that order too: a later one that is done first waits for those before it. A
  * segment has at most one flush that is wanted and not yet started: what is appended meanwhile joins
- * it. So however many turns pass while the disk is slow, what waits is a position and a number. */
+ * it. So however many turns pass while the disk is slow, what waits is a position and a number.
+ *
+ * Two flushes of a segment that are under way together go by two descriptors, each opened by itself.
+ * Linux reports a failed write-back once for each open file: by one descriptor, the second flush could
+ * be told of the first one's lost pages, and the first that all is well. */
 #include "server/storage/log.h"
 
 #include <assert.h>
@@ -240,6 +244,15 @@ static struct segment *next_to_flush(struct storage *storage)
     }
 }
 
+/* At most two are under way, and they count in order: so they are neighbours in number. */
+_Static_assert(LOG_FLUSHES_MAX == 2, "one descriptor for each flush under way");
+
+static int flush_fd(const struct storage *storage, const struct segment *segment)
+{
+    bool by_twin = storage->flushes_started % 2 == 1 && segment->twin_fd >= 0;
+    return by_twin ? segment->twin_fd : segment->fd;
+}
+
 static void start_flushes(struct storage *storage)
 {
     while (storage->code == 0 && storage->flush_count < LOG_FLUSHES_MAX) {
@@ -253,7 +266,7 @@ static void start_flushes(struct storage *storage)
             .has_seq = segment->has_seq,
             .seq = segment->seq,
         };
-        int code = flush_start(&storage->flush, segment->fd, &started->ticket);
+        int code = flush_start(&storage->flush, flush_fd(storage, segment), &started->ticket);
         if (code == -EAGAIN && storage->flush_count > 0)
             return; /* the end of the one under way brings us back here */
         if (code < 0) {
@@ -277,6 +290,8 @@ static void on_flush(struct storage *storage, const struct os_flush *done)
         if (storage->flushes[i].ticket == done->ticket) {
             storage->flushes[i].is_done = true;
             storage->flushes[i].result = done->result;
+            if (done->result < 0)
+                (void)log_fail(storage, done->result); /* nothing that is still open counts now */
             return;
         }
     }
@@ -294,8 +309,7 @@ static void close_old_segments(struct storage *storage, uint32_t slot)
 {
     for (; storage->open_slot < slot; storage->open_slot++) {
         struct segment *segment = &storage->segments.items[storage->open_slot];
-        (void)os_close(storage->os, segment->fd); /* flushed: nothing can be lost by now */
-        segment->fd = -1;
+        segment_close(segment, storage->os); /* flushed: nothing can be lost by now */
     }
 }
 

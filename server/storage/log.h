@@ -63,6 +63,8 @@ struct reader {
         int fd;
     } open[4];
     uint32_t next_open; /* taken in turn */
+    /* Held until descriptors run out: an entry that was promised can be read even then. -1: used */
+    int spare_fd;
 };
 
 struct storage {
@@ -121,4 +123,6 @@ bool prepare_on_flush(struct storage *storage, const struct os_flush *done);
 
 /* read.c */
 void reader_init(struct reader *reader);
+/* Hold a descriptor, of any file that is there, for the day when there are no more. 0 or -errno. */
+int reader_hold_spare(struct reader *reader, struct os *os, const char *path);
 void reader_release(struct reader *reader, struct os *os);

@@ -117,27 +117,34 @@ static int finish(struct storage *storage)
 {
     struct prepare *prepare = &storage->prepare;
     const struct format_segment *made = &prepare->segment;
-    char from[SEGMENT_PATH_MAX], to[SEGMENT_PATH_MAX];
-    int code = segment_path(storage->log_path, made->number, SEGMENT_TEMPORARY, from);
-    if (code == 0)
-        code = segment_path(storage->log_path, made->number, SEGMENT_SUFFIX, to);
-    if (code == 0)
-        code = os_rename(storage->os, from, to);
-    if (code < 0)
-        return code;
-    code = os_sync_dir(storage->os, storage->log_path);
-    if (code < 0)
-        return log_fail(storage, code); /* the name may be there or not: no way to go on */
-
     struct segment segment = {
         .number = made->number,
         .start = made->start,
         .size = made->size,
         .salt = made->salt,
         .fd = prepare->fd,
+        .twin_fd = -1,
         .written = made->start + FORMAT_HEADER_SIZE,
         .flushing = made->start + FORMAT_HEADER_SIZE,
     };
+    char from[SEGMENT_PATH_MAX], to[SEGMENT_PATH_MAX];
+    int code = segment_path(storage->log_path, made->number, SEGMENT_TEMPORARY, from);
+    if (code == 0)
+        code = segment_path(storage->log_path, made->number, SEGMENT_SUFFIX, to);
+    if (code == 0)
+        code = segment_open_twin(&segment, storage->os, storage->log_path, SEGMENT_TEMPORARY);
+    if (code < 0)
+        return code;
+    code = os_rename(storage->os, from, to);
+    if (code < 0) {
+        (void)os_close(storage->os, segment.twin_fd);
+        return code;
+    }
+    code = os_sync_dir(storage->os, storage->log_path);
+    if (code < 0) { /* the name may be there or not: no way to go on */
+        (void)os_close(storage->os, segment.twin_fd);
+        return log_fail(storage, code);
+    }
     if (!segment_list_push(&storage->segments, &segment))
         return log_fail(storage, -ENOMEM);
     if (prepare->flush_ticket != 0) {
@@ -239,10 +246,17 @@ static bool may_retry(struct prepare *prepare, uint64_t now_ns)
     return true;
 }
 
+/* One segment is kept ready. When another was asked for and could not be made, it is made as well: as
+ * long as there is a shortage, storage_room() answers no. */
+static bool is_wanted(const struct storage *storage)
+{
+    return !log_has_next(storage) || storage->prepare.shortage < 0;
+}
+
 bool storage_background(struct storage *storage, uint64_t now_ns)
 {
     struct prepare *prepare = &storage->prepare;
-    if (storage->code < 0 || log_has_next(storage) || prepare->flush_ticket != 0 ||
+    if (storage->code < 0 || !is_wanted(storage) || prepare->flush_ticket != 0 ||
         prepare->unsettled_ticket != 0)
         return false;
     bool was_short = prepare->shortage < 0;
@@ -255,5 +269,5 @@ bool storage_background(struct storage *storage, uint64_t now_ns)
         return false;
     if (was_short)
         prepare->retry_at_ns = now_ns; /* there is space again: go on with the next call */
-    return !log_has_next(storage) && prepare->flush_ticket == 0;
+    return is_wanted(storage) && prepare->flush_ticket == 0;
 }

@@ -15,7 +15,7 @@
 
 void reader_init(struct reader *reader)
 {
-    *reader = (struct reader){ 0 };
+    *reader = (struct reader){ .spare_fd = -1 };
 }
 
 void reader_release(struct reader *reader, struct os *os)
@@ -23,9 +23,38 @@ void reader_release(struct reader *reader, struct os *os)
     for (size_t i = 0; i < sizeof reader->open / sizeof reader->open[0]; i++)
         if (reader->open[i].number != 0)
             (void)os_close(os, reader->open[i].fd); /* was only read from */
+    if (reader->spare_fd >= 0)
+        (void)os_close(os, reader->spare_fd);
     free(reader->bytes);
     free(reader->gathered);
     reader_init(reader);
+}
+
+int reader_hold_spare(struct reader *reader, struct os *os, const char *path)
+{
+    int fd = os_open(os, path, OS_READ);
+    if (fd < 0)
+        return fd;
+    reader->spare_fd = fd;
+    return 0;
+}
+
+/* Give one of ours back to the system, to open another file with; false if we have none. */
+static bool give_one_back(struct reader *reader, struct os *os)
+{
+    if (reader->spare_fd >= 0) {
+        (void)os_close(os, reader->spare_fd);
+        reader->spare_fd = -1;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof reader->open / sizeof reader->open[0]; i++) {
+        if (reader->open[i].number == 0)
+            continue;
+        (void)os_close(os, reader->open[i].fd);
+        reader->open[i].number = 0;
+        return true;
+    }
+    return false;
 }
 
 /* A descriptor to read `segment` with. Those the log has closed are opened again, a few at a time. */
@@ -41,6 +70,8 @@ static int descriptor_of(struct storage *storage, const struct segment *segment)
     char path[SEGMENT_PATH_MAX];
     int fd = segment_path(storage->log_path, segment->number, SEGMENT_SUFFIX, path);
     if (fd == 0)
+        fd = os_open(storage->os, path, OS_READ);
+    if ((fd == -EMFILE || fd == -ENFILE) && give_one_back(reader, storage->os))
         fd = os_open(storage->os, path, OS_READ);
     if (fd < 0)
         return fd;

@@ -82,8 +82,14 @@ int scan_repair(struct scan *scan)
             if (code < 0)
                 return scan_fail_io(scan, code, "flush", slot, 0);
         }
-        if (slot < scan->slot)
+        if (slot < scan->slot) {
             scan_close_segment(scan, slot);
+            continue;
+        }
+        code = segment_open_twin(scan_segment(scan, slot), storage->os, storage->log_path,
+                                 SEGMENT_SUFFIX);
+        if (code < 0)
+            return scan_fail_io(scan, code, "open a second time", slot, 0);
     }
     int code = os_sync_dir(storage->os, storage->log_path);
     if (code < 0)

@@ -32,10 +32,31 @@ bool segment_list_push(struct segment_list *list, const struct segment *segment)
 void segment_list_release(struct segment_list *list, struct os *os)
 {
     for (uint32_t slot = 0; slot < list->count; slot++)
-        if (list->items[slot].fd >= 0)
-            (void)os_close(os, list->items[slot].fd); /* nothing is promised about what it held */
+        segment_close(&list->items[slot], os); /* nothing is promised about what it held */
     free(list->items);
     *list = (struct segment_list){ 0 };
+}
+
+int segment_open_twin(struct segment *segment, struct os *os, const char *directory,
+                      const char *suffix)
+{
+    char path[SEGMENT_PATH_MAX];
+    int fd = segment_path(directory, segment->number, suffix, path);
+    if (fd == 0)
+        fd = os_open(os, path, OS_READ | OS_WRITE);
+    if (fd < 0)
+        return fd;
+    segment->twin_fd = fd;
+    return 0;
+}
+
+void segment_close(struct segment *segment, struct os *os)
+{
+    if (segment->fd >= 0)
+        (void)os_close(os, segment->fd);
+    if (segment->twin_fd >= 0)
+        (void)os_close(os, segment->twin_fd);
+    segment->fd = segment->twin_fd = -1;
 }
 
 uint32_t segment_list_find(const struct segment_list *list, uint64_t position)

@@ -18,6 +18,7 @@ extern const uint8_t segment_zeros[SEGMENT_ZEROS_SIZE];
 struct segment {
     uint64_t number, start, size, salt; /* as in struct format_segment */
     int fd;                             /* for reading and writing; -1: closed */
+    int twin_fd; /* the same file, opened once more for every other flush (log.c); -1: closed */
     uint64_t written;                   /* position behind the last record in the file */
     uint64_t flushing;                  /* position up to which a flush has at least been started */
     bool is_sealed;                     /* the seal is in the file */
@@ -35,6 +36,10 @@ struct segment_list {
 /* Returns false when memory runs out. */
 bool segment_list_push(struct segment_list *list, const struct segment *segment);
 void segment_list_release(struct segment_list *list, struct os *os); /* closes descriptors */
+/* Open it for flushes a second time, by the name with this suffix; 0 or -errno. */
+int segment_open_twin(struct segment *segment, struct os *os, const char *directory,
+                      const char *suffix);
+void segment_close(struct segment *segment, struct os *os);
 /* The slot of the segment that `position` lies in; there must be one. */
 uint32_t segment_list_find(const struct segment_list *list, uint64_t position);
 

@@ -169,7 +169,10 @@ static int lock_directory(struct storage *storage, struct error *error)
                                "be able to read and write the data directory)",
                                path);
     storage->lock_fd = fd;
-    int code = os_lock(storage->os, fd);
+    int code = reader_hold_spare(&storage->reader, storage->os, path);
+    if (code < 0)
+        return error_set_errno(error, code, "cannot open '%s' for reading", path);
+    code = os_lock(storage->os, fd);
     if (code == -EWOULDBLOCK)
         return error_set(error, code,
                          "another raftkv-server runs on '%s' (it holds '%s'). Stop that one first, "
@@ -232,12 +235,13 @@ static int open_directory(struct storage *storage, const struct storage_options 
     return code;
 }
 
-/* Find out whether the queue takes flushes of this file system, while there is still a choice. */
+/* Find out whether the queue takes flushes of this file system, while there is still a choice. By a
+ * file that holds nothing: no later flush shares its descriptor. */
 static void try_flush(struct storage *storage)
 {
     uint64_t ticket;
-    int fd = storage->segments.items[storage->current].fd;
-    if (flush_is_inline(&storage->flush) || flush_start(&storage->flush, fd, &ticket) == 0)
+    if (flush_is_inline(&storage->flush) ||
+        flush_start(&storage->flush, storage->lock_fd, &ticket) == 0)
         return;
     flush_close(&storage->flush);
     flush_open(&storage->flush, storage->os, STORAGE_FLUSH_SYNC);
@@ -300,6 +304,11 @@ void storage_close(struct storage *storage)
 int storage_fd(const struct storage *storage)
 {
     return storage->flush.queue_fd;
+}
+
+int storage_error(const struct storage *storage)
+{
+    return storage->code;
 }
 
 const char *storage_flush_name(const struct storage *storage)

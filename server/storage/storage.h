@@ -96,6 +96,10 @@ int storage_flush(struct storage *storage, uint64_t seq);
  * nothing is new. `code` is set to 0, or to the final -errno of a failed flush. */
 bool storage_done(struct storage *storage, uint64_t *seq, int *code);
 
+/* 0, or the final error of a write or flush, whichever call met it: also one that could tell nobody,
+ * such as storage_room(). Look once a turn. */
+int storage_error(const struct storage *storage);
+
 /* Background work: prepares the next segment, a bounded piece a call. Returns true if there is more
  * to do now. On a full disk it comes back by itself, once in a while of `now_ns`. */
 bool storage_background(struct storage *storage, uint64_t now_ns);
