@@ -370,6 +370,33 @@ static void watch_progress(struct node *node)
     }
 }
 
+/* Commits do not need our own disk, so they would go on over one that hangs, and what waits for it
+ * would grow. Others are better leaders then. (Where a flush blocks the loop, our heartbeats stop, and
+ * they elect one.) */
+static void watch_disk(struct node *node)
+{
+    struct raft_event event = { .type = RAFT_TRANSFER, .peer = RAFT_NODE_NONE };
+    const struct raft *raft = &node->raft;
+    uint64_t limit_ns = (uint64_t)NODE_DISK_ELECTIONS * raft->election_ms_min * NODE_NS_PER_MS;
+    uint64_t oldest = raft->write_count > 0 ? raft->writes[0].seq : 0;
+
+    if (oldest != node->disk_seq || oldest == 0) {
+        node->disk_seq = oldest;
+        node->disk_ns = node->now_ns;
+    }
+    bool others_are_ahead = raft->commit_index > raft->durable_index;
+    if (raft->role != RAFT_LEADER || !others_are_ahead || node->now_ns - node->disk_ns < limit_ns)
+        return;
+    node->disk_ns = node->now_ns; /* if nobody takes over, try again after as long */
+    node_step(node, &event, NULL);
+    if (node->phase == NODE_FAILED || node->effects.refusal != RAFT_ACCEPTED)
+        return;
+    node->counters.disk_handovers++;
+    logger_write(&node->logger, LOGGER_ERROR, "own disk does not answer: handing the lead over",
+                 "to=%" PRIu32 " durable_index=%" PRIu64 " commit_index=%" PRIu64,
+                 raft->transfer_to, raft->durable_index, raft->commit_index);
+}
+
 static bool is_behind(const struct node *node)
 {
     return node->applied_index < node->raft.commit_index;
@@ -403,6 +430,7 @@ bool node_turn(struct node *node)
     start_flush(node);
     if (node->phase == NODE_FAILED)
         return false;         /* replies that wait in buffers may promise what is not durable */
+    watch_disk(node);
     peers_flush(node->peers); /* what a flush that is done at once has released */
     watch_progress(node);
 
@@ -410,6 +438,7 @@ bool node_turn(struct node *node)
     node->disk_busy = prepare_disk(node);
     if (node->phase != NODE_RUNNING)
         stop_in_order(node);
+    node_turns_add(&node->turns, os_now_ns(node->os) - node->now_ns);
     return node->phase != NODE_STOPPED && node->phase != NODE_FAILED;
 }
 

@@ -144,6 +144,12 @@ static void apply_entry(struct node *node, const struct entry *entry)
     node_answer_rounds(node);
 }
 
+static void note_most(uint64_t *most, uint64_t now)
+{
+    if (now > *most)
+        *most = now;
+}
+
 void node_apply(struct node *node)
 {
     uint64_t commands = 0, bytes = 0;
@@ -160,6 +166,8 @@ void node_apply(struct node *node)
         bytes += entry.size;
         apply_entry(node, &entry);
     }
+    note_most(&node->counters.apply_commands_max, commands);
+    note_most(&node->counters.apply_bytes_max, bytes);
 }
 
 /* -- Expiry ------------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "server/logger.h"
 #include "server/node.h"
 #include "server/node_ops.h"
+#include "server/node_turns.h"
 #include "server/peer/peer.h"
 #include "server/reactor.h"
 #include "server/storage/storage.h"
@@ -22,7 +23,8 @@ _Static_assert(CONFIG_SERVERS_MAX == RAFT_VOTERS_MAX, "every server of the file 
 #define NODE_BATCHES_MAX 1024
 /* Read rounds that are not yet answered: open in Raft, or waiting for the store to catch up. */
 #define NODE_ROUNDS_MAX 64
-/* Commands applied in one turn; a longer backlog is applied over several, heartbeats between. */
+/* Commands applied in one turn, and bytes of entries; a longer backlog is applied over several,
+ * heartbeats between. An entry counts as one command more; that which reaches a bound is applied. */
 #define NODE_APPLY_COMMANDS_MAX 4096
 #define NODE_APPLY_BYTES_MAX (4u << 20)
 /* Orderly stop: how long to wait for replies, then for another leader. In all below 5 s. */
@@ -32,6 +34,9 @@ _Static_assert(CONFIG_SERVERS_MAX == RAFT_VOTERS_MAX, "every server of the file 
 /* A leader whose commit index has not moved for so many election timeouts, though entries wait and a
  * majority answers (full or hung disks), tells its clients that the outcome is unknown. */
 #define NODE_STALL_ELECTIONS 10
+/* A leader whose own disk has not answered for so many minimum election timeouts, while a majority of
+ * others' has, hands the leadership over. */
+#define NODE_DISK_ELECTIONS 3
 #define NODE_NS_PER_MS 1000000ull
 
 enum node_phase {
@@ -59,8 +64,9 @@ struct node_round {
 struct node_counters {
     uint64_t redirected, unavailable, unknown_outcome, busy, no_space;
     uint64_t elections, leader_changes;
-    uint64_t broken_chains, stripped_appends;
+    uint64_t broken_chains, stripped_appends, disk_handovers;
     uint64_t batches, commands, reads, read_rounds;
+    uint64_t apply_commands_max, apply_bytes_max; /* the most that one turn has applied */
 };
 
 struct node {
@@ -118,7 +124,10 @@ struct node {
     uint64_t progress_index; /* what it was then */
     bool is_stalled;         /* it has not moved for NODE_STALL_ELECTIONS */
     struct node_counters counters;
-    bool was_full;  /* the disk, as the log line last said */
+    struct node_turns turns;
+    uint64_t disk_seq; /* the oldest write that our disk has not confirmed; 0: none */
+    uint64_t disk_ns;  /* since when */
+    bool was_full;     /* the disk, as the log line last said */
     bool disk_busy; /* a segment is being prepared */
     char status_text[NODE_STATUS_MAX];
     char redirect_text[OS_HOST_MAX + 8];

@@ -110,10 +110,21 @@ static void put_counters(struct text *text, const struct node_counters *counters
     put_number(text, "leader_changes", counters->leader_changes);
     put_number(text, "broken_chains", counters->broken_chains);
     put_number(text, "stripped_appends", counters->stripped_appends);
+    put_number(text, "disk_handovers", counters->disk_handovers);
     put_number(text, "batches", counters->batches);
     put_number(text, "commands", counters->commands);
     put_number(text, "reads", counters->reads);
     put_number(text, "read_rounds", counters->read_rounds);
+    put_number(text, "apply_commands_max", counters->apply_commands_max);
+    put_number(text, "apply_bytes_max", counters->apply_bytes_max);
+}
+
+static void put_turns(struct text *text, const struct node_turns *turns)
+{
+    put_number(text, "turns", turns->total);
+    put_number(text, "turn_us_p50", node_turns_us(turns, 50));
+    put_number(text, "turn_us_p99", node_turns_us(turns, 99));
+    put_number(text, "turn_us_max", node_turns_us(turns, 100));
 }
 
 const char *node_status(struct node *node)
@@ -130,6 +141,7 @@ const char *node_status(struct node *node)
     put_clients(&text, node);
     put_peers(&text, node);
     put_counters(&text, &node->counters);
+    put_turns(&text, &node->turns);
     put_number(&text, "log_lines_dropped", node->logger.dropped);
     text.bytes[text.size] = '\0';
     return text.bytes;

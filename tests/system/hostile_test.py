@@ -6,8 +6,10 @@ back, and the node is alive afterwards.
 All of it goes to 127.0.0.1, and every attack is bounded in connections and bytes. The random bytes
 come from RAFTKV_SEED, which is printed when a test fails."""
 
+import collections
 import os
 import random
+import resource
 import select
 import socket
 import struct
@@ -20,6 +22,11 @@ SEED = int(os.environ.get("RAFTKV_SEED", random.randrange(1 << 32)))
 WAIT_SECONDS_MAX = 1.0
 MIB = 1 << 20
 RSS_GROWTH_MAX = 48 * MIB
+SMALL_CACHE = {"LogCacheBytes": 65536}  # or the well-behaved client would fill it all the while
+DESCRIPTORS_BESIDE = 500  # of a node or of this process, beside the connections in question
+IP_BIND_ADDRESS_NO_PORT = 24  # of linux/in.h: the port is chosen by connect()
+FRAME_MAGIC = b"\x89rkf"
+APPLY_COMMANDS_MAX, APPLY_BYTES_MAX = 4096, 4 * MIB  # NODE_APPLY_... of server/node_state.h
 CONFIG = {"HeartbeatMs": 100, "ElectionMinMs": 1500, "ElectionMaxMs": 3000}
 LIMITS = {"Clients": 3000, "RequestTimeoutMs": 1000, "OutputBytes": 2 * MIB, "LogCacheBytes": MIB,
           "ClientMemoryBytes": 32 * MIB}
@@ -46,6 +53,7 @@ class Siege:
             self.workers = Workers(self._behave)
             eventually("the client is at work", lambda: self.workers.errors or self.count > 100)
             self.descriptors = self._descriptors()
+            self.links = self._links()
             self.memory = [rss_bytes(node.pid) for node in self.cluster.nodes]
         except BaseException as error:
             self.cluster.__exit__(type(error), error, None)
@@ -54,6 +62,24 @@ class Siege:
 
     def _descriptors(self):
         return [descriptor_count(node.pid) for node in self.cluster.nodes]
+
+    def _links(self):
+        """How often each node was linked to another. Status may be slow to come in a siege."""
+        return [int(node.status(20)["peers_connects"]) for node in self.cluster.nodes]
+
+    def descriptors_come_back(self):
+        eventually(f"all descriptors are given back: {self.descriptors} before",
+                   lambda: all(now <= before for now, before
+                               in zip(self._descriptors(), self.descriptors)))
+
+    def warm_up(self):
+        """The leader keeps a ring of 1,024 batches, each with the memory of its largest use: once
+        around, and it grows no more."""
+        with self.leader.connect(20) as connection:
+            for number in range(1100):
+                reply = connection.ask(set_request("warm", b"%d" % number))
+                check(reply.code == "OK", f"a set beside the well-behaved client's: {reply}")
+        self.descriptors_come_back()
 
     def _behave(self, stop):
         with self.leader.connect(20) as connection:
@@ -83,10 +109,10 @@ class Siege:
         served = self.count
         eventually("the well-behaved client goes on",
                    lambda: self.workers.errors or self.count > served + 20)
-        eventually(f"all descriptors are given back: {self.descriptors} before",
-                   lambda: all(now <= before for now, before
-                               in zip(self._descriptors(), self.descriptors)))
+        self.descriptors_come_back()
         self.workers.finish()
+        links = self._links()
+        check(links == self.links, f"no link between nodes was lost: {self.links}, now {links}")
         check(self.worst < patience(WAIT_SECONDS_MAX),
               f"the well-behaved client waits {self.worst:.3f} s at most")
         for node, before in zip(self.cluster.nodes, self.memory):
@@ -258,41 +284,162 @@ def half_requests_for_ever(build):
                 strangers.pop(number).close()
 
 
+def within_descriptors(wanted):
+    """So many connections, or what the limit of descriptors has room for: in this process, and in
+    each node, which inherits the limit."""
+    needed = wanted + DESCRIPTORS_BESIDE
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < needed:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, needed))
+        except (OSError, ValueError):
+            print(f"  LIMITED to {hard - DESCRIPTORS_BESIDE} connections instead of {wanted}: "
+                  f"the hard limit of descriptors is {hard}, and raising it needs root")
+            return hard - DESCRIPTORS_BESIDE
+    return wanted
+
+
+def flat_bytes():
+    """How much a node may grow between rounds of the same; a sanitizer keeps what is freed."""
+    return (8 if Settings.sanitized else 1) * MIB
+
+
+def knock(port, number):
+    """A connection from one of several addresses, so that their ports do not run out: those of
+    connections that we have closed are not free for a minute."""
+    connection = socket.socket()
+    try:
+        connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        connection.bind((f"127.0.0.{2 + number % 8}", 0))
+        connection.settimeout(patience(10))
+        connection.connect((HOST, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def reset(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
 def connection_flood(build):
-    """Thousands of connections that come and go, on both ports; most by reset, some mid-request."""
+    """10,000 connects on the client port and 10,000 on the peer port, some hundreds of them open at
+    any time. Most end by a reset, some in the middle of a request or of a frame."""
+    said = {"client": (b"", b"set flood 0 1000\r\nabc", b"get flood\r\n"),
+            "peer": (b"", FRAME_MAGIC, FRAME_MAGIC + bytes(100))}
     with Siege(build) as siege:
-        for i in range(3000):
-            node = siege.cluster.nodes[i % 3]
+        window = collections.deque()
+        done = {"client": 0, "peer": 0}
+        began = time.monotonic()
+        for i in range(20_000):
+            node = siege.cluster.nodes[i // 2 % 3]
+            kind = "peer" if i % 2 else "client"
             try:
-                connection = Connection(node.log_port if i % 2 else node.client_port, patience(10))
-                if i % 5 == 0:
-                    connection.send(b"set flood 0 1000\r\nabc")
-                if i % 3:
-                    connection.abort()
-                else:
-                    connection.close()
+                connection = knock(node.log_port if i % 2 else node.client_port, i)
+                done[kind] += 1
+                window.append(connection)
+                connection.send(said[kind][i // 6 % 3])
             except OSError:
-                continue  # refused or reset: that is a defence
+                pass  # refused or reset: that is a defence
+            if len(window) > 300:
+                old = window.popleft()
+                if i // 2 % 3 == 0:
+                    old.close()
+                else:
+                    reset(old)
+        print(f"  {done} in {time.monotonic() - began:.1f} s")
+        check(min(done.values()) > 9_500, f"nearly all of them came in: {done}")
+        for connection in window:
+            reset(connection)
+
+
+def churn(ports, count):
+    """Connections of four kinds that come and go, a hundred at a time: nothing is said; half a
+    request, and a reset; a request, and a reset before its answer; a request and its answer."""
+    for first in range(0, count, 100):
+        crowd = [knock(ports[i % len(ports)], i) for i in range(first, first + 100)]
+        for i, stranger in enumerate(crowd):
+            if i % 4 != 0:
+                stranger.send(b"set churn 0 500\r\nabc" if i % 4 == 1 else b"get churn\r\n")
+        for i, stranger in enumerate(crowd):
+            if i % 4 == 3:
+                answer = stranger.recv(200)
+                check(answer.startswith((b"ERR_NOT_FOUND", b"ERR_REDIRECT")),
+                      f"a whole request among the others is answered: {answer!r}")
+            if i % 4 == 0:
+                stranger.close()
+            else:
+                reset(stranger)
+
+
+def churned_connections_leave_nothing(build):
+    """K7: 100,000 connections in rounds. From the first round on the nodes do not grow, and after
+    each they hold the descriptors that they held before."""
+    rounds, total = 5, 100_000
+    with Siege(build, SMALL_CACHE) as siege:
+        siege.warm_up()
+        memory = []
+        began = time.monotonic()
+        for _ in range(rounds):
+            churn(siege.cluster.ports, total // rounds)
+            siege.workers.check()
+            siege.descriptors_come_back()
+            memory.append([rss_bytes(node.pid) for node in siege.cluster.nodes])
+        seconds = time.monotonic() - began
+        grown = max(max(now) - first for first, *now in zip(*memory))
+        print(f"  {total} connections in {seconds:.1f} s; from the first round to the "
+              f"last the largest growth of a node is {grown / MIB:.2f} MiB")
+        check(grown < flat_bytes(),
+              f"memory is flat from round to round: {memory}")
+        check(int(siege.leader.status()["clients_accepted"]) > total // 3 * 0.9,
+              "the leader took its share of them")
+
+
+def open_crowd(siege, size):
+    """So many connections to the leader, each of which was served once and says no more."""
+    crowd = []
+    for i in range(size):
+        crowd.append(knock(siege.leader.client_port, i))
+    for stranger in crowd:
+        stranger.sendall(b"version\r\n")
+    for stranger in crowd:
+        check(stranger.recv(64).startswith(b"VERSION"), "each of many connections is served")
+    return crowd
 
 
 def many_idle_connections(build):
-    """K7: idle connections hold no buffers; with their end all is as before."""
-    with Siege(build) as siege:
-        before = rss_bytes(siege.leader.pid)
-        idle = []
-        for _ in range(2000):
-            stranger = dial(siege.leader.client_port)
-            idle.append(stranger)
-        for stranger in idle:
-            stranger.sendall(b"version\r\n")
-        for stranger in idle:
-            stranger.settimeout(patience(10))
-            check(stranger.recv(64).startswith(b"VERSION"), "each of many connections is served")
-        grown = rss_bytes(siege.leader.pid) - before
-        check(grown < len(idle) * 8192 * (4 if Settings.sanitized else 1),
-              f"an idle connection costs little: {grown / len(idle):.0f} bytes")
-        for stranger in idle:
-            stranger.close()
+    """K7: 10,000 idle connections hold no buffers, and others come and go beside them; with their
+    end all is as before, and as many again find no less room."""
+    size = within_descriptors(10_000)
+    with Siege(build, {"Clients": size + 400, **SMALL_CACHE}) as siege:
+        siege.warm_up()
+        before, peaks = rss_bytes(siege.leader.pid), []
+        for _ in range(3):
+            crowd = open_crowd(siege, size)
+            peaks.append(rss_bytes(siege.leader.pid))
+            held = descriptor_count(siege.leader.pid)
+            check(held >= siege.descriptors[siege.leader.id] + size,
+                  f"all of them are open at once: {held} descriptors for {size}")
+            churn(siege.cluster.ports, 3_000)
+            served = siege.count
+            eventually("the well-behaved client goes on beside them",
+                       lambda: siege.workers.errors or siege.count > served + 100)
+            siege.workers.check()
+            for i, stranger in enumerate(crowd):
+                if i % 2:
+                    reset(stranger)
+                else:
+                    stranger.close()
+            siege.descriptors_come_back()
+        cost = (peaks[0] - before) / size
+        print(f"  {size} idle connections cost the node {cost:.0f} bytes each; "
+              f"peaks: {', '.join(f'{peak / MIB:.1f}' for peak in peaks)} MiB")
+        check(cost < 2048 * (4 if Settings.sanitized else 1),
+              f"an idle connection costs little: {cost:.0f} bytes")
+        check(max(peaks) - peaks[0] < flat_bytes(),
+              f"as many again need no more memory: {peaks}")
 
 
 def readers_that_stop_reading(build):
@@ -372,22 +519,43 @@ def greedy_readers_depose_nobody(build):
             eventually("to the system too", lambda: rss_bytes(leader.pid) < 300 * MIB)
 
 
-def large_values_are_applied_between_heartbeats(build):
-    """A restart with much to apply: the new leader keeps its seat while it does."""
-    with Cluster(build, 3) as cluster:
-        cluster.start()
+def a_long_backlog_is_applied_in_slices(build):
+    """A restart with much to apply: no turn of the loop applies more than its bound and the entry
+    that reaches it, so heartbeats go on between; and there is no election after the first ones."""
+    batch_bytes, value_bytes, small = 65536, 1_000_000, 20_000
+    largest_entry = 64 + 40 + 250 + value_bytes  # headers of entry and command, key, value
+    commands_of_entry = batch_bytes // (24 + len("k00000v"))
+    limits = {"BatchBytes": batch_bytes, "ValueBytes": value_bytes}
+    with Cluster(build, 3, limits=limits) as cluster:
+        leader = cluster.start()
+        with leader.connect(20) as connection:
+            for first in range(0, small, 1000):
+                connection.send(b"".join(set_request(f"k{first + i:05d}", b"v", noreply=True)
+                                         for i in range(1000)))
+                connection.ask(b"get k\r\n")
         client = cluster.client(timeout=20)
         for number in range(200):
-            check(client.set(f"k{number}", b"z" * 1_000_000).is_("OK"), "it is set")
-        before = int(cluster.agree()[0]["term"])
+            check(client.set(f"k{number}", b"z" * value_bytes).is_("OK"), "it is set")
+        before = cluster.agree()[0]
+        check(int(before["keys"]) == small + 200, f"all is set: {before['keys']} keys")
         cluster.kill()
         cluster.start()
-        after = int(cluster.agree()[0]["term"])
-        print(f"  terms: {before} before, {after} after")
-        check(after - before <= 3, "there is no election after the first ones")
+        for node, status in zip(cluster.nodes, cluster.agree()):
+            commands, size = int(status["apply_commands_max"]), int(status["apply_bytes_max"])
+            print(f"  node {node.id}: at most {commands} commands, {size} bytes in a turn; turns: "
+                  f"p50 {status['turn_us_p50']} us, p99 {status['turn_us_p99']} us, "
+                  f"max {status['turn_us_max']} us")
+            # Below the bounds, the backlog would be none, and the test show nothing.
+            check(APPLY_COMMANDS_MAX <= commands <= APPLY_COMMANDS_MAX + commands_of_entry,
+                  f"commands of one turn are bounded: {commands}")
+            check(APPLY_BYTES_MAX <= size <= APPLY_BYTES_MAX + largest_entry,
+                  f"bytes of one turn are bounded: {size}")
+        after = int(status["term"])
+        print(f"  terms: {before['term']} before, {after} after")
+        check(after - int(before["term"]) <= 3, "there is no election after the first ones")
 
 
 run(garbage_on_the_client_port, giant_lengths_on_the_client_port, garbage_on_the_peer_port,
-    half_requests_for_ever, connection_flood, many_idle_connections, readers_that_stop_reading,
-    big_values_cut_off, greedy_readers_depose_nobody, large_values_are_applied_between_heartbeats,
-    seconds=150)
+    half_requests_for_ever, connection_flood, churned_connections_leave_nothing,
+    many_idle_connections, readers_that_stop_reading, big_values_cut_off,
+    greedy_readers_depose_nobody, a_long_backlog_is_applied_in_slices, seconds=200)
