@@ -1,5 +1,5 @@
 /* Power cuts and kills, at every write, flush and change of names, with every subset of what was not
- * flushed (many subsets, where there are too many). Whatever is left:
+ * flushed (many subsets, where there are too many; fewer with a stride: slow.h). Whatever is left:
  *
  *   - the directory opens;
  *   - it holds the state after some number of records: all that were acknowledged, none that was
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "tests/unit/storage_fixture.h"
+#include "tests/unit/slow.h"
 
 /* ck_assert notes every success in a file: too slow here. */
 #define DEMAND(condition, ...) \
@@ -134,12 +135,12 @@ static void cut_here(void *context)
         (void)check_disk(run, os_memory_crash(run->os, keep_all, NULL, kept, 0), "names");
     (void)check_disk(run, os_memory_kill(run->os), "kill");
     if (sectors <= SUBSET_SECTORS_MAX) {
-        for (uint64_t bits = 0; bits < UINT64_C(1) << sectors; bits++)
+        for (uint64_t bits = 0; bits < UINT64_C(1) << sectors; bits += test_stride())
             try_cut(run, keep_bits, &bits, "subset");
         return;
     }
     try_cut(run, NULL, NULL, "nothing kept");
-    for (int i = 0; i < SUBSET_SAMPLES; i++) {
+    for (int i = 0; i < SUBSET_SAMPLES; i += (int)test_stride()) {
         struct chance chance = { .random = &run->random, .of_eight = 1 + (uint64_t)i % 7 };
         try_cut(run, keep_some, &chance, "some kept");
     }
@@ -197,7 +198,7 @@ START_TEST(acknowledged_records_survive_every_power_cut)
     os_memory_watch(run.os, cut_here, &run);
     live(&run, _i == 0 ? STORAGE_FLUSH_AIO : STORAGE_FLUSH_SYNC);
     ck_assert_int_gt(run.point, 50);
-    ck_assert_int_gt(run.images, 800);
+    ck_assert_int_gt(run.images, 800 / (int)test_stride());
     ck_assert_int_gt(run.longest, 0); /* some cuts keep more than was acknowledged */
     history_free(run.history);
     os_memory_free(run.os);
@@ -223,7 +224,7 @@ START_TEST(a_write_torn_at_any_byte_is_cut_off)
     ck_assert_uint_eq(sectors, 4);
     int kept_one = 0;
     for (uint64_t bits = 0; bits < UINT64_C(1) << sectors; bits++) {
-        size_t step = bits == 15 || bits == 1 || bits == 3 ? 1 : 13;
+        size_t step = test_stride() * (bits == 15 || bits == 1 || bits == 3 ? 1 : 13);
         for (size_t torn = 1; torn < 512; torn += step) {
             struct os *after = os_memory_crash(run.os, keep_bits, &bits, 0, torn);
             kept_one += check_disk(&run, after, "torn") == 2;
