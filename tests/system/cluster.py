@@ -209,9 +209,9 @@ class Connection:
     """A socket with the text protocol on it; every wait has a deadline (TimeoutError). The end of
     the stream in the middle of something is a ConnectionError."""
 
-    def __init__(self, port, timeout=5.0):
+    def __init__(self, port, timeout=5.0, host=HOST):
         self.timeout = timeout
-        self.socket = socket.create_connection((HOST, port), timeout=timeout)
+        self.socket = socket.create_connection((host, port), timeout=timeout)
         if self.socket.getsockname() == self.socket.getpeername():
             self.socket.close()  # nobody listens: the kernel has joined the socket to itself
             raise ConnectionRefusedError("connected to itself")
@@ -347,11 +347,19 @@ class Outcome:
         return f"{self.kind}: {self.reply or self.reason}"
 
 
+def outcome_of(reply):
+    """What a reply says of its request."""
+    if reply.code in _RESULTS:
+        return Outcome(APPLIED, reply)
+    return Outcome(REFUSED if reply.code in _SURELY_NOT else UNKNOWN, reply)
+
+
 class Client:
     """One request at a time, to whoever leads. Not for use by two threads."""
 
-    def __init__(self, ports, first=None, timeout=3.0):
+    def __init__(self, ports, first=None, timeout=3.0, hosts=None):
         self.ports = list(ports)
+        self.hosts = hosts or dict.fromkeys(self.ports, HOST)
         self.at = first if first is not None else random.choice(self.ports)
         self.timeout = patience(timeout)
         self.connection = None
@@ -369,7 +377,7 @@ class Client:
     def _once(self, request):
         try:
             if self.connection is None:
-                self.connection = Connection(self.at, self.timeout)
+                self.connection = Connection(self.at, self.timeout, self.hosts[self.at])
         except OSError as error:
             self._elsewhere()
             return Outcome(REFUSED, reason=f"cannot connect: {error}")
@@ -378,13 +386,12 @@ class Client:
         except OSError as error:  # TimeoutError and ConnectionError are OSErrors
             self._elsewhere()
             return Outcome(UNKNOWN, reason=str(error), late=isinstance(error, TimeoutError))
-        if reply.code in _RESULTS:
-            return Outcome(APPLIED, reply)
+        outcome = outcome_of(reply)
         if reply.code == "ERR_REDIRECT":
             self._redirect(reply)
-        elif reply.code != "ERR_BUSY":
+        elif not outcome.applied and reply.code != "ERR_BUSY":
             self._elsewhere()
-        return Outcome(REFUSED if reply.code in _SURELY_NOT else UNKNOWN, reply)
+        return outcome
 
     def _redirect(self, reply):
         check(len(reply.words) >= 3, f"a redirect names host and port: {reply}")
@@ -531,6 +538,8 @@ def descriptor_count(pid):
 class Node:
     """One server process. It may be started, ended and started again."""
 
+    host = HOST
+
     def __init__(self, cluster, id, client_port, log_port):
         self.cluster, self.id = cluster, id
         self.client_port, self.log_port = client_port, log_port
@@ -540,11 +549,12 @@ class Node:
 
     def start(self, descriptors=None, config=None):
         assert not self.alive
-        self._check_end()
+        self.check_end()
         self.told_to_end = False
-        self.process = launch(
-            server_command(self.cluster.build, config or self.cluster.config, self.id),
-            self.log, descriptors)
+        self.process = launch(self.command(config or self.cluster.config), self.log, descriptors)
+
+    def command(self, config):
+        return server_command(self.cluster.build, config, self.id)
 
     @property
     def pid(self):
@@ -554,7 +564,7 @@ class Node:
     def alive(self):
         return self.process is not None and self.process.poll() is None
 
-    def _check_end(self):
+    def check_end(self):
         ended = self.process is not None and self.process.poll() is not None
         check(not ended or self.told_to_end,
               f"node {self.id} ends by itself only where that is expected: "
@@ -564,10 +574,17 @@ class Node:
         self.told_to_end = True
         self.process.send_signal(number)
 
+    def pause(self):
+        """Stop the process where it stands; unlike one that ended, it keeps its connections."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self):
         """kill -9, and wait until the kernel has cleaned up behind it."""
         if self.process is not None:
-            self._check_end()
+            self.check_end()
             self.told_to_end = True
             if self.alive:
                 self.process.kill()
@@ -587,7 +604,7 @@ class Node:
         return self.exit_code(seconds)
 
     def connect(self, timeout=5.0):
-        return Connection(self.client_port, patience(timeout))
+        return Connection(self.client_port, patience(timeout), self.host)
 
     def status(self, timeout=1.0):
         """None if it does not answer."""
@@ -613,12 +630,14 @@ class Node:
 class Cluster:
     """`count` nodes with the ids 0, 1, 2, ...; nothing runs before start()."""
 
+    node_type = Node
+
     def __init__(self, build, count=3, config=None, limits=None, directory=None):
         self.build = pathlib.Path(build)
         parent = directory or os.environ.get("RAFTKV_TEST_DIR")
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="raftkv-", dir=parent))
         ports = free_ports(2 * count)
-        self.nodes = [Node(self, i, ports[2 * i], ports[2 * i + 1]) for i in range(count)]
+        self.nodes = [self.node_type(self, i, ports[2 * i], ports[2 * i + 1]) for i in range(count)]
         self.settings = dict(config or {})
         if limits:
             self.settings["Limits"] = dict(limits)
@@ -662,7 +681,7 @@ class Cluster:
             "Path": "data",
             "Cluster": "raftkv-test",
             "Servers": [
-                {"Id": n.id, "Host": HOST, "ClientPort": n.client_port, "LogPort": n.log_port}
+                {"Id": n.id, "Host": n.host, "ClientPort": n.client_port, "LogPort": n.log_port}
                 for n in (self.nodes if nodes is None else nodes)
             ],
         }
@@ -726,7 +745,8 @@ class Cluster:
         return [node for node in self.living if node is not leader]
 
     def client(self, first=None, timeout=3.0):
-        return Client(self.ports, first.client_port if first else None, timeout)
+        hosts = {node.client_port: node.host for node in self.nodes}
+        return Client(self.ports, first.client_port if first else None, timeout, hosts)
 
     def agree(self, seconds=20):
         """Wait until all living nodes have applied the same entries; then their digests must be
