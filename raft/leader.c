@@ -342,9 +342,9 @@ void leader_on_peer_lost(struct raft *raft, const struct raft_event *event,
     peer->sent_round = peer->acked_round;
 }
 
-/* The follower has lost its data directory and begun anew: it holds nothing of what it acknowledged.
- * What has committed with its help stays committed; it counts for nothing more until it has caught
- * up. (Everywhere else `match` only grows.) */
+/* The follower has begun anew, perhaps without its data directory or the end of its log: what it
+ * acknowledged may be gone. What has committed with its help stays committed; it counts for nothing
+ * more until it has shown what it has. (Everywhere else `match` only grows.) */
 void leader_on_peer_replaced(struct raft *raft, const struct raft_event *event,
                              struct raft_effects *effects)
 {
@@ -361,14 +361,14 @@ void leader_on_peer_replaced(struct raft *raft, const struct raft_event *event,
     peer->sent_round = peer->acked_round;
 }
 
-/* Of those heard lately, the one that has most of the log. */
+/* Of those heard lately whose disk is not full, the one that has most of the log. */
 static uint32_t best_successor(const struct raft *raft)
 {
     const struct raft_peer *best = NULL;
     for (int i = 0; i < raft->peer_count; i++) {
         const struct raft_peer *peer = &raft->peers[i];
         bool heard = raft->now_ms - peer->heard_ms < raft->election_ms_min;
-        if (heard && (best == NULL || best->match < peer->match))
+        if (heard && !peer->full && (best == NULL || best->match < peer->match))
             best = peer;
     }
     return best == NULL ? RAFT_NODE_NONE : best->id;

@@ -191,6 +191,7 @@ static void clear_effects(struct raft_effects *effects)
     effects->commit_moved = false;
     effects->role_changed = false;
     effects->leader_changed = false;
+    effects->handled_as = RAFT_ROLE_COUNT;
 }
 
 void raft_step(struct raft *raft, const struct raft_event *event, struct raft_effects *effects)
@@ -205,8 +206,10 @@ void raft_step(struct raft *raft, const struct raft_event *event, struct raft_ef
 
     clear_effects(effects);
     raft->now_ms = event->now_ms;
-    if (admit(raft, event, effects))
+    if (admit(raft, event, effects)) {
+        effects->handled_as = raft->role;
         raft_table[event->type][raft->role](raft, event, effects);
+    }
 
     raft_durable_start(raft, effects);
     effects->commit_moved = raft->commit_index != commit_index;

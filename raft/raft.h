@@ -65,7 +65,7 @@ enum raft_event_type {
     RAFT_SEND,          /* the link to `peer` has room for `entries_max` entries */
     RAFT_PERSISTED,     /* all writes up to `write_seq` are on stable storage */
     RAFT_PEER_LOST,     /* the connection to `peer` is gone, and what was on it may be lost */
-    RAFT_PEER_REPLACED, /* `peer` has another data directory: what it acknowledged is gone */
+    RAFT_PEER_REPLACED, /* `peer` has begun anew: what it acknowledged may be gone */
     RAFT_TRANSFER,      /* hand the leadership to `peer`; RAFT_NODE_NONE: to the best one */
     RAFT_EVENT_COUNT
 };
@@ -171,6 +171,10 @@ struct raft_effects {
     bool role_changed;   /* raft->role. No longer leader: reads that wait will never be released,
                         * and the outcome of proposals that have not committed is unknown */
     bool leader_changed; /* raft->leader */
+
+    /* 4. For those who watch: the column of the state table that took the event; RAFT_ROLE_COUNT: none
+     * did, it was answered or dropped before. */
+    enum raft_role handled_as;
 };
 
 /* What a leader knows of a follower. `match` < `next`. */
@@ -185,7 +189,7 @@ struct raft_peer {
     uint64_t next;  /* the next index to send */
     uint64_t match; /* everything up to here is durable there and equals our log */
     uint64_t sent_round, acked_round;
-    uint32_t replaced; /* how often its disk was, since we lead: each time match began anew */
+    uint32_t replaced; /* how often it has begun anew since we lead, and match with it */
     uint64_t heard_ms; /* when its last reply of this term came; for CheckQuorum */
 };
 

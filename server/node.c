@@ -371,30 +371,41 @@ static void watch_progress(struct node *node)
 }
 
 /* Commits do not need our own disk, so they would go on over one that hangs, and what waits for it
- * would grow. Others are better leaders then. (Where a flush blocks the loop, our heartbeats stop, and
- * they elect one.) */
+ * would grow. (Where a flush blocks the loop, our heartbeats stop, and the others elect a leader.) */
+static bool disk_hangs(const struct node *node)
+{
+    return node->disk_seq != 0 && node->raft.commit_index > node->raft.durable_index;
+}
+
+/* A full one takes no writes, though others may have room. */
+static bool disk_is_full(const struct node *node)
+{
+    return node->was_full;
+}
+
+/* A leader whose disk is in the way for a while hands over to one whose disk is not. */
 static void watch_disk(struct node *node)
 {
     struct raft_event event = { .type = RAFT_TRANSFER, .peer = RAFT_NODE_NONE };
     const struct raft *raft = &node->raft;
     uint64_t limit_ns = (uint64_t)NODE_DISK_ELECTIONS * raft->election_ms_min * NODE_NS_PER_MS;
     uint64_t oldest = raft->write_count > 0 ? raft->writes[0].seq : 0;
+    bool moves = (oldest != node->disk_seq || oldest == 0) && !disk_is_full(node);
 
-    if (oldest != node->disk_seq || oldest == 0) {
-        node->disk_seq = oldest;
+    node->disk_seq = oldest;
+    if (moves || raft->role != RAFT_LEADER || raft->peer_count == 0)
         node->disk_ns = node->now_ns;
-    }
-    bool others_are_ahead = raft->commit_index > raft->durable_index;
-    if (raft->role != RAFT_LEADER || !others_are_ahead || node->now_ns - node->disk_ns < limit_ns)
+    if (node->now_ns - node->disk_ns < limit_ns || !(disk_hangs(node) || disk_is_full(node)))
         return;
     node->disk_ns = node->now_ns; /* if nobody takes over, try again after as long */
     node_step(node, &event, NULL);
     if (node->phase == NODE_FAILED || node->effects.refusal != RAFT_ACCEPTED)
         return;
     node->counters.disk_handovers++;
-    logger_write(&node->logger, LOGGER_ERROR, "own disk does not answer: handing the lead over",
-                 "to=%" PRIu32 " durable_index=%" PRIu64 " commit_index=%" PRIu64,
-                 raft->transfer_to, raft->durable_index, raft->commit_index);
+    logger_write(&node->logger, LOGGER_ERROR, "own disk is in the way: handing the lead over",
+                 "full=%s to=%" PRIu32 " durable_index=%" PRIu64 " commit_index=%" PRIu64,
+                 disk_is_full(node) ? "yes" : "no", raft->transfer_to, raft->durable_index,
+                 raft->commit_index);
 }
 
 static bool is_behind(const struct node *node)

@@ -99,22 +99,27 @@ bool node_on_message(void *context, const struct raft_message *message, const st
     return true;
 }
 
-void node_on_peer_up(void *context, uint32_t id, uint64_t incarnation)
+/* Another process than the one that acknowledged may have another disk under it, or less of it: it has
+ * to show what it holds before it counts again. */
+void node_on_peer_up(void *context, uint32_t id, uint64_t incarnation, uint64_t boot)
 {
     struct node *node = context;
     struct raft_event event = { .type = RAFT_PEER_REPLACED, .peer = id };
-    uint64_t *known = &node->peer_incarnations[raft_find_peer(&node->raft, id) - node->raft.peers];
+    ptrdiff_t slot = raft_find_peer(&node->raft, id) - node->raft.peers;
+    uint64_t known_incarnation = node->peer_lives[slot].incarnation;
+    uint64_t known_boot = node->peer_lives[slot].boot;
 
     logger_write(&node->logger, LOGGER_INFO, "peer up", "peer=%" PRIu32 " incarnation=%016" PRIx64,
                  id, incarnation);
-    if (*known != 0 && *known != incarnation) {
+    if (known_incarnation != 0 && known_incarnation != incarnation)
         logger_write(&node->logger, LOGGER_ERROR, "peer was replaced",
                      "peer=%" PRIu32 " hint=\"its data directory is another one: what it had "
                      "acknowledged is gone from there, and is sent anew\"",
                      id);
+    if (known_boot != 0 && known_boot != boot)
         node_step(node, &event, NULL);
-    }
-    *known = incarnation;
+    node->peer_lives[slot].incarnation = incarnation;
+    node->peer_lives[slot].boot = boot;
 }
 
 void node_on_peer_down(void *context, uint32_t id, const char *why)

@@ -34,8 +34,8 @@ _Static_assert(CONFIG_SERVERS_MAX == RAFT_VOTERS_MAX, "every server of the file 
 /* A leader whose commit index has not moved for so many election timeouts, though entries wait and a
  * majority answers (full or hung disks), tells its clients that the outcome is unknown. */
 #define NODE_STALL_ELECTIONS 10
-/* A leader whose own disk has not answered for so many minimum election timeouts, while a majority of
- * others' has, hands the leadership over. */
+/* A leader whose own disk is full, or has not answered while a majority of others' has, for so many
+ * minimum election timeouts, hands the leadership over. */
 #define NODE_DISK_ELECTIONS 3
 #define NODE_NS_PER_MS 1000000ull
 
@@ -117,8 +117,9 @@ struct node {
     uint64_t round_first, round_last;
 
     struct entry send_entries[RAFT_APPEND_ENTRIES_MAX];
-    uint64_t
-        peer_incarnations[RAFT_PEERS_MAX]; /* as last seen, in the order of raft.peers; 0: never */
+    struct {
+        uint64_t incarnation, boot;
+    } peer_lives[RAFT_PEERS_MAX]; /* as last seen, in the order of raft.peers; 0: never */
     bool vote_due;        /* term and vote found no room on a full disk: nothing is promised yet */
     uint64_t progress_ns; /* when the commit index last moved, or nothing waited for it */
     uint64_t progress_index; /* what it was then */
@@ -152,7 +153,7 @@ void node_on_flushed(void *owner, uint32_t events);
 
 bool node_on_message(void *context, const struct raft_message *message,
                      const struct entry *entries);
-void node_on_peer_up(void *context, uint32_t id, uint64_t incarnation);
+void node_on_peer_up(void *context, uint32_t id, uint64_t incarnation, uint64_t boot);
 void node_on_peer_down(void *context, uint32_t id, const char *why);
 void node_on_peer_refused(void *context, const char *who, const char *why);
 /* Queue one of Raft's messages, with its entries. */

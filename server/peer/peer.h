@@ -42,7 +42,7 @@ struct peers_owner {
     bool (*on_message)(void *context, const struct raft_message *message,
                        const struct entry *entries);
     /* `incarnation`: of its data directory; another one than before means that it was replaced. */
-    void (*on_up)(void *context, uint32_t id, uint64_t incarnation);
+    void (*on_up)(void *context, uint32_t id, uint64_t incarnation, uint64_t boot);
     void (*on_down)(void *context, uint32_t id, const char *why);
     /* A connection or frame that was refused; `who` is an address or a node, `why` a sentence. */
     void (*on_refused)(void *context, const char *who, const char *why);

@@ -74,9 +74,10 @@ static bool on_message(void *context, const struct raft_message *message,
     return host->takes_messages;
 }
 
-static void on_up(void *context, uint32_t id, uint64_t incarnation)
+static void on_up(void *context, uint32_t id, uint64_t incarnation, uint64_t boot)
 {
     ck_assert_uint_ne(incarnation, 0);
+    ck_assert_uint_ne(boot, 0);
     struct host *host = context;
 
     ck_assert_msg(!host->is_up[id], "node %" PRIu32 " came up twice", id);
