@@ -440,7 +440,7 @@ bool node_turn(struct node *node)
     node_send(node);
     start_flush(node);
     if (node->phase == NODE_FAILED)
-        return false;         /* replies that wait in buffers may promise what is not durable */
+        return false; /* replies that wait in buffers may promise what is not durable */
     watch_disk(node);
     peers_flush(node->peers); /* what a flush that is done at once has released */
     watch_progress(node);

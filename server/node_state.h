@@ -129,7 +129,7 @@ struct node {
     uint64_t disk_seq; /* the oldest write that our disk has not confirmed; 0: none */
     uint64_t disk_ns;  /* since when */
     bool was_full;     /* the disk, as the log line last said */
-    bool disk_busy; /* a segment is being prepared */
+    bool disk_busy;    /* a segment is being prepared */
     char status_text[NODE_STATUS_MAX];
     char redirect_text[OS_HOST_MAX + 8];
 };

@@ -190,8 +190,7 @@ void peers_set_up(struct peers *peers, struct peer *peer, const struct frame_hel
     peer->up_ns = peers->now_ns;
     peers->stats.up++;
     peers->stats.connects++;
-    peers->owner.on_up(peers->owner.context, peer->member.id, hello->incarnation,
-                       hello->boot);
+    peers->owner.on_up(peers->owner.context, peer->member.id, hello->incarnation, hello->boot);
 }
 
 void peers_drop(struct peers *peers, struct peer *peer, const char *why)

@@ -71,7 +71,7 @@ static int descriptor_of(struct storage *storage, const struct segment *segment)
     int fd = segment_path(storage->log_path, segment->number, SEGMENT_SUFFIX, path);
     if (fd == 0)
         fd = os_open(storage->os, path, OS_READ);
-    if ((fd == -EMFILE || fd == -ENFILE) && give_one_back(reader, storage->os))
+    while ((fd == -EMFILE || fd == -ENFILE) && give_one_back(reader, storage->os))
         fd = os_open(storage->os, path, OS_READ);
     if (fd < 0)
         return fd;

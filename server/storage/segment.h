@@ -19,10 +19,10 @@ struct segment {
     uint64_t number, start, size, salt; /* as in struct format_segment */
     int fd;                             /* for reading and writing; -1: closed */
     int twin_fd; /* the same file, opened once more for every other flush (log.c); -1: closed */
-    uint64_t written;                   /* position behind the last record in the file */
-    uint64_t flushing;                  /* position up to which a flush has at least been started */
-    bool is_sealed;                     /* the seal is in the file */
-    bool flush_wanted;                  /* by storage_flush, and not yet started */
+    uint64_t written;  /* position behind the last record in the file */
+    uint64_t flushing; /* position up to which a flush has at least been started */
+    bool is_sealed;    /* the seal is in the file */
+    bool flush_wanted; /* by storage_flush, and not yet started */
     bool has_seq;
     uint64_t seq; /* newest that storage_flush has asked for while records went here */
 };

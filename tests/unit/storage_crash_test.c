@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/unit/storage_fixture.h"
 #include "tests/unit/slow.h"
+#include "tests/unit/storage_fixture.h"
 
 /* ck_assert notes every success in a file: too slow here. */
 #define DEMAND(condition, ...) \

@@ -12,8 +12,8 @@
 #include "server/crc32c.h"
 #include "server/endian.h"
 #include "server/storage/recover.h"
-#include "tests/unit/storage_fixture.h"
 #include "tests/unit/slow.h"
+#include "tests/unit/storage_fixture.h"
 
 /* -- The table of cases -------------------------------------------------------------------------- */
 
