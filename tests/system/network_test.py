@@ -7,8 +7,10 @@ by one machine that never fails, and what the nodes say of themselves must agree
 recorder.py. Beyond that each test states what its own fault may cost.
 
 E is ElectionMaxMs. A bound of 2 E on what takes E by design leaves E for a busy machine, and five
-times that with a sanitizer: see late(). What chance decides comes from RAFTKV_SEED."""
+times that with a sanitizer: see late(). What chance decides comes from RAFTKV_SEED. With
+RAFTKV_TEST_SHORT set, only the scenes run that reach most code."""
 
+import os
 import random
 import sys
 import time
@@ -512,21 +514,25 @@ def whatever_comes(build):
         print(f"  {', '.join(done)}: {scene.recorder.acknowledged - before} operations")
 
 
+REACH_MOST = [nodes_that_vanish_without_a_word, dead_links_are_noticed_at_both_ends,
+              the_minority_refuses_and_forgets, whatever_comes]
+SCENES = [a_leader_that_hears_nobody_steps_down, a_leader_that_hears_too_few_steps_down,
+          a_leader_that_nobody_hears_is_replaced, a_follower_that_is_cut_off_disturbs_nobody,
+          an_old_log_wins_no_election,
+          whom_all_but_one_see_stays, the_connected_core_has_a_stable_leader,
+          a_flapping_link_makes_few_elections,
+          links_stop_one_by_one_and_come_back_in_another_order,
+          work_goes_on_while_packets_are_lost, *REACH_MOST]
+
+
 def main():
     reason = netns.refusal()
     if reason is not None:
         print(f"network_test: skipped: {reason}")
         sys.exit(77)
     with netns.Network(NODES_MAX) as Scene.network:
-        run(a_leader_that_hears_nobody_steps_down, a_leader_that_hears_too_few_steps_down,
-            a_leader_that_nobody_hears_is_replaced, a_follower_that_is_cut_off_disturbs_nobody,
-            an_old_log_wins_no_election,
-            whom_all_but_one_see_stays, the_connected_core_has_a_stable_leader,
-            a_flapping_link_makes_few_elections,
-            links_stop_one_by_one_and_come_back_in_another_order,
-            work_goes_on_while_packets_are_lost, nodes_that_vanish_without_a_word,
-            dead_links_are_noticed_at_both_ends, the_minority_refuses_and_forgets, whatever_comes,
-            seconds=180)
+        is_short = "RAFTKV_TEST_SHORT" in os.environ
+        run(*(REACH_MOST if is_short else SCENES), seconds=180)
 
 
 main()
