@@ -83,7 +83,9 @@ class SpawnerTest(unittest.TestCase):
         return self.write("server.json", json.dumps({"Path": "data", "Servers": servers}))
 
     def launch(self, command, **more):
-        """In a session of its own, all of which is killed when the test is over."""
+        """In a session of its own, all of which is killed when the test is over. Whatever has started
+        us (nohup, say), a hangup means there what it means by default."""
+        more.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         self.process = subprocess.Popen(command, start_new_session=True, cwd=self.folder,
                                         stderr=subprocess.PIPE, **more)
         self.addCleanup(self.end_session, self.process)
