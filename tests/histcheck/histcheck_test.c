@@ -8,6 +8,7 @@
 #include "tests/histcheck/linear.h"
 #include "tests/histcheck/naive.h"
 #include "tests/histcheck/recording.h"
+#include "tests/unit/slow.h"
 
 #define HEADER "raftkv-history 1\n"
 #define SLOW_MS_MAX 20000
@@ -371,7 +372,7 @@ START_TEST(any_bytes_are_answered)
     static const char *const starts[] = { "", HEADER, "INFO ", "{:process " };
     uint64_t random = 1;
     char text[512];
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 20000 / (int)test_stride(); i++) {
         size_t size = strlen(starts[i % 4]);
         memcpy(text, starts[i % 4], size);
         size_t whole = size + recording_random(&random, 200);
@@ -386,7 +387,7 @@ START_TEST(damaged_histories_are_answered)
 {
     uint64_t random = 2;
     char text[2048], original[2048];
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 20000 / (int)test_stride(); i++) {
         size_t row = recording_random(&random, sizeof(rules) / sizeof(rules[0]) +
                                                    sizeof(others) / sizeof(others[0]));
         size_t rule_count = sizeof(rules) / sizeof(rules[0]);
@@ -550,7 +551,7 @@ static struct recording small_recording(uint64_t seed, int key_count)
 START_TEST(one_key_agrees_with_trying_every_order)
 {
     int counts[2] = { 0 };
-    for (uint64_t seed = 1; seed <= 20000; seed++) {
+    for (uint64_t seed = 1; seed <= 20000; seed += test_stride()) {
         struct recording recording = small_recording(seed, 1);
         bool expected = naive_all_keys(&recording);
         enum linear_verdict verdict = verdict_of_recording(&recording);
@@ -559,8 +560,8 @@ START_TEST(one_key_agrees_with_trying_every_order)
         counts[expected]++;
         recording_release(&recording);
     }
-    ck_assert_int_gt(counts[false], 5000);
-    ck_assert_int_gt(counts[true], 5000);
+    ck_assert_int_gt(counts[false], 5000 / (int)test_stride());
+    ck_assert_int_gt(counts[true], 5000 / (int)test_stride());
 }
 END_TEST
 
@@ -569,7 +570,7 @@ END_TEST
 START_TEST(two_keys_lie_between_the_two_definitions)
 {
     int counts[2] = { 0 }, missed = 0;
-    for (uint64_t seed = 1; seed <= 20000; seed++) {
+    for (uint64_t seed = 1; seed <= 20000; seed += test_stride()) {
         struct recording recording = small_recording(seed, 2);
         bool both = naive_all_keys(&recording), each = naive_each_key(&recording);
         bool got = verdict_of_recording(&recording) == OK;
@@ -579,8 +580,8 @@ START_TEST(two_keys_lie_between_the_two_definitions)
         missed += got && !both;
         recording_release(&recording);
     }
-    ck_assert_int_gt(counts[false], 5000);
-    ck_assert_int_gt(counts[true], 5000);
+    ck_assert_int_gt(counts[false], 5000 / (int)test_stride());
+    ck_assert_int_gt(counts[true], 5000 / (int)test_stride());
     ck_assert_msg(missed < 200, "missed %d", missed);
 }
 END_TEST

@@ -5,6 +5,7 @@
  * paths, which these still walk. Unset, as everywhere else, every case is tried.
  *
  *     raft_random        every n-th seed
+ *     histcheck          every n-th random history
  *     storage_recover    every n-th offset of flips and cuts, every n-th subset of lost records
  *     storage_crash      every n-th subset of sectors or sample of one, every n-th torn byte
  *
