@@ -516,7 +516,8 @@ static void check_quiet(struct world *world, uint32_t core)
 
     if (world->net != NULL)
         net_set_pieces(world->net, 0); /* each piece of a message would cost its receiver a turn */
-    run_for(world, S_NS);
+    /* Messages that the faults have made late, one upon another, still come, and each costs a turn. */
+    run_for(world, S_NS + 2 * LATE_ELECTIONS * config->election_ms_max * MS_NS);
     for (int slot = 0; slot < world->plan->node_count; slot++)
         turns[slot] = world->machines[slot].machine.turns;
     run_for(world, QUIET_NS);
